@@ -20,6 +20,9 @@ import pytest
 from tests import quick
 from tests.waiting import PATIENCE_SECONDS
 
+# The helpers of these tests show what they compared when they fail, as the tests themselves do.
+pytest.register_assert_rewrite("tests.system")
+
 # If Python keeps no bytecode, hundreds of processes each compile the same code. That is a third of the processor time
 # of an instance's start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)

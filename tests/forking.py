@@ -17,15 +17,6 @@ _COMMANDS: Final = ("check", "config", "deletions", "name", "owner", "plan", "ru
 CONTEXT: Final = multiprocessing.get_context("forkserver")
 """The fork server of the tests. The one of `multiprocess` is peruserd's, and must stay as in a new interpreter."""
 
-_PRELOADED: Final = (
-    *(f"peruserd.cli.{each}" for each in _COMMANDS),
-    "peruserd.listener.process",
-    "tests.system.forked",
-    # The last one, because it is about all that were imported before it.
-    "tests.frozen",
-)
-CONTEXT.set_forkserver_preload(list(_PRELOADED))
-
 # These times have no configuration key, because they suit every real cluster. Tests would only wait for them to pass.
 # Processes that begin with a new interpreter have the times of users.
 _HURRIED: Final = (
@@ -52,6 +43,21 @@ _HURRIED: Final = (
     ("peruserd.supervisor.pausing", "_BACKOFF", Backoff(initial_seconds=0.25, max_seconds=1.0)),
     ("peruserd.supervisor.pausing", "_SHUT_SECONDS", 0.25),
 )
+
+
+_PRELOADED: Final = (
+    *(f"peruserd.cli.{each}" for each in _COMMANDS),
+    "peruserd.listener.process",
+    "tests.system.forked",
+    # These are imported only while a program runs.
+    *dict.fromkeys(module for module, _, _ in _HURRIED),
+    "concurrent.futures.thread",
+    "multiprocess.popen_forkserver",
+    "pkgutil",
+    # The last one, because it is about all that were imported before it.
+    "tests.frozen",
+)
+CONTEXT.set_forkserver_preload(list(_PRELOADED))
 
 
 def hurry(*, imported: bool = False) -> None:

@@ -11,6 +11,7 @@ import requests
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, Retry
 from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import ConnectionPool
 from urllib3.exceptions import (
     ConnectTimeoutError,
     MaxRetryError,
@@ -120,7 +121,7 @@ class Sockets:
 
 
 class InterruptibleAdapter(HTTPAdapter):
-    """An adapter whose connections register with a `Sockets`, and whose answers have a time limit."""
+    """An adapter for one server, whose connections register with a `Sockets`, and whose answers have a time limit."""
 
     def __init__(self, sockets: Sockets, connections: int, *, repeat_reads: bool) -> None:
         # The thread that sends a request also reads the answer, so the allowance is thread-local.
@@ -128,6 +129,7 @@ class InterruptibleAdapter(HTTPAdapter):
         # A class is part of a reference cycle. It must not refer to the adapter, because the adapter's connections are
         # closed once nothing refers to it.
         self._pools = _pool_classes(sockets, response_class(lambda: current.allowance))
+        self._pool: ConnectionPool | None = None
         retry = _RETRY if repeat_reads else _NO_RETRY
         super().__init__(pool_connections=1, pool_maxsize=connections, max_retries=retry)
 
@@ -135,6 +137,20 @@ class InterruptibleAdapter(HTTPAdapter):
         """Make pools with these connection classes."""
         super().init_poolmanager(*args, **kwargs)
         self.poolmanager.pool_classes_by_scheme = self._pools
+
+    def get_connection_with_tls_context(self, *args: Any, **kwargs: Any) -> ConnectionPool:
+        """Return the pool of connections to the server. The first request alone chooses it by its address and TLS.
+
+        To choose it again for each request would take a tenth of the request's processor time.
+        """
+        if self._pool is None:
+            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return self._pool
+
+    def close(self) -> None:
+        """Close the connections. A later request opens another one."""
+        super().close()
+        self._pool = None
 
     def ask(self, request: requests.PreparedRequest, allowance: Allowance, **options: Any) -> requests.Response:
         """Send a request, and return the answer once its head has arrived; `options` are those of `send`.

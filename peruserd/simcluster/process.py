@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from http.client import HTTPConnection
 from threading import Lock
 from types import TracebackType
@@ -19,6 +19,17 @@ from peruserd.simcluster.runner import CONTROL_LINE, READY_LINE
 # A control can load a hundred thousand users; nothing else takes long.
 _TIMEOUT_SECONDS: Final = 120.0
 _STOP_SECONDS: Final = 10.0
+
+
+def start_program(arguments: Sequence[str]) -> "subprocess.Popen[str]":
+    """Start `peruserd simcluster`, whose output can be read."""
+    return subprocess.Popen(  # noqa: S603 - ourselves
+        [sys.executable, "-m", "peruserd.simcluster", *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        # A ^C at the terminal is for the program that runs the cluster. It may still need the cluster at its own end.
+        start_new_session=True,
+    )
 
 
 class SimClusterControl(ControlClient):
@@ -63,11 +74,7 @@ class SimClusterProcess(SimClusterControl):
 
     def __enter__(self) -> Self:
         """Start the process and return when its ports are open. RuntimeError where it ends before that."""
-        command = [sys.executable, "-m", "peruserd.simcluster", *command_line(self.options)]
-        # A ^C at the terminal is for the program that runs the cluster. It may still need the cluster at its own end.
-        self._process = subprocess.Popen(  # noqa: S603 - ourselves
-            command, stdout=subprocess.PIPE, text=True, start_new_session=True
-        )
+        self._process = start_program(command_line(self.options))
         try:
             super().__init__(_control_url(self._process.stdout))
             described = self.describe()

@@ -1,21 +1,34 @@
-"""Instances of benchmarks are forks in tests, because a fork takes a tenth of the time of a new interpreter."""
+"""Instances and clusters of benchmarks are forks in tests, because a fork takes a part of a new interpreter's time."""
 
+import io
+import os
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 
 from peruserd.demo import instances
+from peruserd.simcluster import process
+from peruserd.simcluster.runner import READY_LINE
 from tests.system.processes import Forked
+from tests.waiting import eventually
 
 
 class _Program:
-    """A fork with the methods of `subprocess.Popen` that an instance calls."""
+    """A fork with the methods of `subprocess.Popen` that an instance or a cluster calls."""
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
-        self._forked = Forked(["run"], output=log, cwd=Path.cwd(), environment=environment)
+    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
+        self._log = log
+        self._forked = Forked(arguments, output=log, cwd=Path.cwd(), environment=environment)
         self.pid = self._forked.pid
+
+    @property
+    def stdout(self) -> TextIO:
+        """Return what a cluster has written once it is ready, or has ended; it writes nothing after that."""
+        eventually(lambda: self.returncode is not None or READY_LINE in self._lines(), "the cluster is ready")
+        return io.StringIO("\n".join(self._lines()))
 
     @property
     def returncode(self) -> int | None:
@@ -27,13 +40,29 @@ class _Program:
     def send_signal(self, number: signal.Signals) -> None:
         self._forked.signal(number)
 
+    def terminate(self) -> None:
+        self._forked.signal(signal.SIGTERM)
+
     def kill(self) -> None:
         self._forked.signal(signal.SIGKILL)
 
     def wait(self, timeout: float | None = None) -> int:  # noqa: ARG002 - tests are patient
         return self._forked.wait()
 
+    def _lines(self) -> list[str]:
+        return self._log.read_text(encoding="utf-8").splitlines()
 
-@pytest.fixture(autouse=True)
-def _instances_are_forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(instances, "start_program", _Program)
+
+@pytest.fixture(autouse=True, scope="module")
+def _programs_are_forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    def start_instance(environment: Mapping[str, str], log: Path) -> _Program:
+        return _Program(["run"], environment, log)
+
+    def start_cluster(arguments: Sequence[str]) -> _Program:
+        log = tmp_path_factory.mktemp("cluster") / "output"
+        return _Program(["simcluster", *arguments], os.environ, log)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(instances, "start_program", start_instance)
+        patch.setattr(process, "start_program", start_cluster)
+        yield

@@ -23,7 +23,8 @@ def parsers(parser: argparse.ArgumentParser, name: str = "") -> Iterator[tuple[s
             yield from parsers(below, f"{name} {word}".strip())
 
 
-COMMANDS = dict(parsers(build_parser()))
+ALL = build_parser()
+COMMANDS = dict(parsers(ALL))
 
 
 def test_every_command_has_arguments_for_the_tests() -> None:
@@ -59,6 +60,30 @@ def test_every_command_has_a_section_in_the_documents(command: str) -> None:
 def test_an_option_with_many_values_may_be_given_again(arguments: list[str], key: str, values: list[str]) -> None:
     """The values of all uses count, so no named user is silently dropped."""
     assert getattr(build_parser().parse_args(arguments), key) == values
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_a_command_is_parsed_alone_as_among_all_others(command: str) -> None:
+    """A run makes the parser of its own command alone: its help, its arguments and its errors are the same."""
+    word = command.partition(" ")[0]
+    alone = build_parser(word)
+    assert dict(parsers(alone))[command].format_help() == COMMANDS[command].format_help()
+    good = [*command.split(), *(each for each in ARGUMENTS[command] if each != "--help")]
+    for arguments in (good, [*good, "--unknown"], [word], [word, "unknown"]):
+        assert _outcome(alone, arguments) == _outcome(ALL, arguments)
+
+
+@pytest.mark.parametrize("word", ["--help", "runs", "", None])
+def test_a_word_that_is_no_command_gets_the_parser_of_all(word: str | None) -> None:
+    """The help and the error list all commands."""
+    assert dict(parsers(build_parser(word))).keys() == COMMANDS.keys()
+
+
+def _outcome(parser: argparse.ArgumentParser, arguments: list[str]) -> dict[str, object]:
+    try:
+        return vars(parser.parse_args(arguments))
+    except UsageError as error:
+        return {"error": str(error), "usage": error.usage}
 
 
 def test_a_kind_that_is_given_twice_is_refused() -> None:

@@ -599,6 +599,16 @@ def test_many_threads_share_a_session() -> None:
         session.close()
 
 
+def test_a_closed_session_opens_another_connection() -> None:
+    """The connections are closed, and the next request is answered over a new one."""
+    with TalkingServer(_always) as server:
+        session = session_to(server.url)
+        for connections in (1, 2):
+            assert [session.request("GET", "/x").status for _ in range(2)] == [200, 200]
+            assert server.connections == connections
+            session.close()
+
+
 # Requests that wait to be sent
 
 

@@ -170,6 +170,7 @@ def test_the_password_of_the_admin_is_changed_at_run_time(ask: Ask, cluster: Sim
     session = ask("POST", "/_session", {"name": "adm", "password": "pass"}, nobody=True)
     cookie = {"Cookie": session.headers["Set-Cookie"].partition(";")[0]}
     assert ask("GET", "/_all_dbs").status_code == 200
+    assert ask("GET", "/_all_dbs", nobody=True, headers=cookie).status_code == 200
     cluster.set_admin_password("other")
     assert [ask("GET", "/_all_dbs").status_code for _ in range(6)] == [401] * 5 + [403]
     assert ask("GET", "/_all_dbs", nobody=True, headers=cookie).status_code == 401

@@ -98,6 +98,8 @@ def test_users_of_an_instance_that_comes_are_left_to_it_at_once(team: Team) -> N
     team.freeze_views(others)
     coming.start()
     eventually(lambda: has_planned_with(successor, max(by_name)), "it is seen to live")
+    # Its listeners were sent the new assignment by then, and may not have read it yet.
+    successor.wait_until_scanned()
     names = team.target.new_names(60)
     team.target.sign_up(names)
     team.wait_until_served(names)

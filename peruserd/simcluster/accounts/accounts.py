@@ -28,6 +28,9 @@ _ESCAPE: Final = "surrogateescape"
 # A cookie is not renewed before this part of its time is over.
 _FRESH: Final = 0.1
 
+# There is a cookie for each instance and each command that runs, and for each user who logs in.
+_MAX_READ_COOKIES: Final = 1_000
+
 
 class User(msgspec.Struct, frozen=True):
     """The user that a request comes from: `name` is None without credentials, `handler` is their kind."""
@@ -76,6 +79,15 @@ class Admin(msgspec.Struct, frozen=True):
         return compare_digest(password.encode(errors=_ESCAPE), self.password.encode(errors=_ESCAPE))
 
 
+class _SessionCookie(msgspec.Struct, frozen=True):
+    """What a session cookie says: whose it is and since when, and the salt of the account that has signed it."""
+
+    name: str
+    started_text: str
+    started: int
+    signed_with: str | None = None
+
+
 class Accounts:
     """Checks credentials against the server admins and the user documents that the asked node can read."""
 
@@ -88,6 +100,8 @@ class Accounts:
         self._secret = model.fresh_uuid().encode()
         # A client sends the same header with every request; only the admin's is worth remembering.
         self._admin_headers: dict[tuple[str, str], Account] = {}
+        # It sends the same cookie as well, whose content and signature need not be computed again.
+        self._read_cookies: dict[str, _SessionCookie] = {}
 
     def set_admin(self, nodes: Iterable[Node], name: str, password: str) -> str:
         """Set a server admin's password on some nodes; return the first node's value before, or an empty text.
@@ -161,15 +175,17 @@ class Accounts:
             raise _wrong()
 
     def _session(self, at: Node, cookie: str) -> User:
-        try:
-            text = urlsafe_b64decode(cookie + "=" * (-len(cookie) % 4)).decode(errors=_ESCAPE)
-            name, started, _ = text.split(":", 2)
-            age = self._model.clock() - int(started, 16)
-        except (NotBase64, ValueError) as error:
-            raise errors.bad_request("Malformed AuthSession cookie. Please clear your cookies.") from error
-        account = self._account(at, name)
-        if account is None or age > SESSION_SECONDS or not compare_digest(self._sign(account, started), cookie):
+        read = self._read_cookies.get(cookie) or _read(cookie)
+        age = self._model.clock() - read.started
+        account = self._account(at, read.name)
+        if account is None or age > SESSION_SECONDS:
             return NOBODY
+        if account.salt != read.signed_with:
+            if not compare_digest(self._sign(account, read.started_text), cookie):
+                return NOBODY
+            if len(self._read_cookies) >= _MAX_READ_COOKIES:
+                self._read_cookies.clear()
+            self._read_cookies[cookie] = msgspec.structs.replace(read, signed_with=account.salt)
         fresh = age <= SESSION_SECONDS * _FRESH
         renewed = None if fresh else self._sign(account, f"{int(self._model.clock()):X}")
         return User(account.name, account.roles, "cookie", renewed)
@@ -198,6 +214,16 @@ class Accounts:
         salt = stored.get("salt")
         accepts = partial(user_documents.matches, stored)
         return Account(name, tuple(stored["roles"]), salt if isinstance(salt, str) else "", accepts)
+
+
+def _read(cookie: str) -> _SessionCookie:
+    """Return what a session cookie says, whoever has signed it."""
+    try:
+        text = urlsafe_b64decode(cookie + "=" * (-len(cookie) % 4)).decode(errors=_ESCAPE)
+        name, started, _ = text.split(":", 2)
+        return _SessionCookie(name, started, int(started, 16))
+    except (NotBase64, ValueError) as error:
+        raise errors.bad_request("Malformed AuthSession cookie. Please clear your cookies.") from error
 
 
 def _named(authorization: str) -> tuple[str, str]:
