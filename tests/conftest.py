@@ -17,7 +17,7 @@ import hypothesis
 import psutil
 import pytest
 
-from tests import quick
+from tests import memory_files, quick
 from tests.waiting import PATIENCE_SECONDS
 
 # The helpers of these tests show what they compared when they fail, as the tests themselves do.
@@ -27,6 +27,8 @@ pytest.register_assert_rewrite("tests.system")
 # of an instance's start.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+memory_files.use_memory()
 
 # A shell ignores SIGINT for what it runs in the background, and all processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)

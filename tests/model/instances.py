@@ -171,15 +171,29 @@ class Listener:
         return True
 
     def begin_work(self) -> bool:
-        """Begin to act on the next change, if there is one."""
+        """Begin to act on the next change, if there is one, and stop before the first request."""
+        act = self._next()
+        if act is None:
+            return False
+        self.acts.append(act)
+        act.begin()
+        self._give_back_finished()
+        return True
+
+    def work(self) -> None:
+        """Finish all actions under way, and then act on each change that there is."""
+        self.finish()
+        while act := self._next():
+            self.acts.append(act)
+            self.finish()
+
+    def _next(self) -> Act | None:
         try:
             change = self.tracker.take()
         except WouldBlockError:
-            return False
+            return None
         assert change is not None
-        self.acts.append(Act(change, self._provisioner.act, self.assignment.copy.node))
-        self._give_back_finished()
-        return True
+        return Act(change, self._provisioner.act, self.assignment.copy.node)
 
     def step(self, index: int, fate: Fate) -> None:
         """Let an action under way make its next request."""
@@ -198,7 +212,8 @@ class Listener:
     def finish(self) -> None:
         """Let all actions under way make all their requests."""
         while self.acts:
-            self.step(0, Fate.DONE)
+            self.acts[0].finish()
+            self._give_back_finished()
 
     def save(self) -> None:
         """Write the progress down, after checking that it passes no unfinished work."""

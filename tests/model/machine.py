@@ -223,8 +223,7 @@ class ClusterMachine(RuleBasedStateMachine):
             listener.tracker.queue_due()
             listener.probe()
             listener.scan(limit=3)
-            while listener.begin_work() or listener.acts:
-                listener.finish()
+            listener.work()
 
     @precondition(lambda self: self.world.listeners())
     @rule(data=st.data())

@@ -1,6 +1,7 @@
 """The places of documents, and their owners in a cluster where all instances know each other."""
 
 from collections.abc import Collection
+from functools import lru_cache
 
 from peruserd.core.ownership.hashing import document_hash
 from peruserd.core.ownership.ownership import Ownership
@@ -10,8 +11,9 @@ from peruserd.simcluster.model.shard_maps import MapDocument
 from tests.model.witness import AUTH_DB, ObservedCluster
 
 
+@lru_cache(maxsize=256)
 def as_shard_map(document: MapDocument) -> ShardMap:
-    """Return the shard map of a database that is there, as peruserd reads it."""
+    """Return the shard map of a database that is there, as peruserd reads it; neither of the two ever changes."""
     assert document.current is not None
     hosts = {str(covered): nodes for covered, nodes in document.hosts.items()}
     return ShardMap.build(document.name, document.current.suffix, hosts)

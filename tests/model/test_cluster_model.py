@@ -325,6 +325,5 @@ def test_a_user_whom_a_dead_instance_served_on_the_smaller_side_of_a_cut_keeps_a
     for listener in world.instances[1, 1].all_listeners():
         world.follow(world.instances[1, 1], listener)
         while listener.scan(limit=10):
-            while listener.begin_work() or listener.acts:
-                listener.finish()
+            listener.work()
     world.settle()

@@ -74,8 +74,7 @@ def _look(world: World) -> None:
     for instance, listener in world.listeners():
         world.follow(instance, listener)
     for _, listener in world.listeners():
-        while listener.acts or listener.begin_work():
-            listener.finish()
+        listener.work()
 
 
 def _end(world: World) -> None:

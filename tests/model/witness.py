@@ -14,7 +14,6 @@ Judged at each request of an act:
 - (i) With `when_deleted = "report"` no act makes a database again that somebody deleted while its user existed.
 """
 
-import threading
 from collections import Counter
 from collections.abc import Iterable
 from itertools import combinations
@@ -34,7 +33,7 @@ from peruserd.simcluster.model.revisions import Leaves, join
 from peruserd.simcluster.model.security_objects import as_compared
 from peruserd.simcluster.options import ClusterOptions
 from tests.listener.provisioner_harness import FakeDeletionNotes
-from tests.model.acts import Act
+from tests.model.acts import Act, act_here
 
 AUTH_DB: Final = "_users"
 
@@ -274,10 +273,8 @@ class Witness:
     # Inside
 
     def _record(self) -> Record | None:
-        thread = threading.current_thread()
-        if not isinstance(thread, Act):
-            return None
-        return self._records.setdefault(thread, Record(thread.change, thread.node))
+        act = act_here()
+        return None if act is None else self._records.setdefault(act, Record(act.change, act.node))
 
     def _own(self, database: str) -> Record | None:
         record = self._record()

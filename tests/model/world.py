@@ -52,7 +52,7 @@ _MAX_WAITS: Final = 1_000
 
 # Copies can hold different leases of a dead instance, and a newly started instance can mistake that for growth.
 _REST_SECONDS: Final = 3 * TTL_SECONDS + QUIET_SECONDS + 2.0
-_IDLE_ROUND_SECONDS: Final = TTL_SECONDS / 2
+_IDLE_ROUND_SECONDS: Final = 0.75 * TTL_SECONDS
 
 
 class World:
@@ -335,8 +335,7 @@ class World:
             while listener.scan(limit=100):
                 busy = True
             self.witness.ended.clear()
-            while listener.acts or listener.begin_work():
-                listener.finish()
+            listener.work()
             busy |= any(not self._may_stay(*each) for each in self.witness.ended)
             listener.save()
         for instance in self.instances.values():
