@@ -48,6 +48,7 @@ _HURRIED: Final = (
 _PRELOADED: Final = (
     *(f"peruserd.cli.{each}" for each in _COMMANDS),
     "peruserd.listener.process",
+    "peruserd.simcluster.runner",
     "tests.system.forked",
     # These are imported only while a program runs.
     *dict.fromkeys(module for module, _, _ in _HURRIED),

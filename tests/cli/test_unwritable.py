@@ -8,11 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from peruserd.cli import main
 from peruserd.simcluster import ClusterOptions, SimClusterThread
+from tests.cli import unwritable_output
 from tests.cli.arguments import ARGUMENTS, WITHOUT_SERVER
 from tests.cli.running import peruserd
-from tests.forking import CONTEXT, hurry
 
 pytestmark = pytest.mark.processes
 
@@ -39,24 +38,6 @@ def configuration(cluster: SimClusterThread, tmp_path_factory: pytest.TempPathFa
     return str(path)
 
 
-def opened(kind: str) -> int:
-    """Return a descriptor that cannot be written."""
-    if kind == "without a reader":
-        reading, writing = os.pipe()
-        os.close(reading)
-        return writing
-    return os.open("/dev/full", os.O_WRONLY) if kind == "full" else os.open("/dev/null", os.O_RDONLY)
-
-
-def _child(arguments: list[str], kind: str, said: Path) -> None:
-    os.dup2(opened(kind), 1)
-    os.dup2(os.open(said, os.O_WRONLY | os.O_CREAT, 0o600), 2)
-    for name in [each for each in os.environ if each.startswith("PERUSERD_")]:
-        del os.environ[name]
-    hurry()
-    sys.exit(main(arguments))
-
-
 # The output is the same for all commands, so one of each kind is enough where a command takes a second.
 CASES = [
     *((command, "for reading") for command in sorted(ARGUMENTS)),
@@ -73,13 +54,11 @@ def test_a_command_whose_output_cannot_be_written_says_so(
     if command not in WITHOUT_SERVER:
         arguments += ["--config", configuration]
     said = tmp_path / "stderr"
-    process = CONTEXT.Process(target=_child, args=(arguments, kind, said))
-    process.start()
-    process.join(60)
+    ended = unwritable_output.run(arguments, kind, said)
     code, sentence = OUTPUTS[kind]
     lines = said.read_text().splitlines()
     assert [line for line in lines if not line.startswith("peruserd: ")] == []
-    assert process.exitcode == code
+    assert ended == code
     if sentence is not None:
         assert lines[-1] == sentence
     else:

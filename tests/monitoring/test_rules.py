@@ -5,11 +5,12 @@ import re
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from textwrap import indent
 
 import pytest
 
 from peruserd.core.processes.counters import LATENCY_BUCKETS
-from peruserd.monitoring.exported import ALERTS, RULES_FILE, Form, rule_tests, rules
+from peruserd.monitoring.exported import ALERTS, RULES_FILE, Form, rule_tests
 from peruserd.monitoring.files import TESTS_FILE, files
 from peruserd.monitoring.recordings import RECORDINGS, SLOW_SECONDS
 from peruserd.monitoring.rules import Alert, Recording
@@ -44,29 +45,52 @@ def promtool(need_tool: Callable[[str], str]) -> Callable[..., str]:
 @pytest.mark.parametrize("form", [Form(), Form("couch/users", "https://wiki/alerts", 0.05)], ids=["plain", "scaled"])
 def test_each_alert_fires_and_ends_when_it_should(promtool: Callable[..., str], tmp_path: Path, form: Form) -> None:
     """Promtool runs the exported tests: not one step too early, then firing with its words, then over."""
-    for name, text in files(form).items():
-        (tmp_path / name).write_text(text)
-    assert f"{len(ALERTS) + len(RECORDINGS)} rules found" in promtool("check", "rules", tmp_path / RULES_FILE)
-    assert "SUCCESS" in promtool("test", "rules", tmp_path / TESTS_FILE)
+    exported = files(form)
+    shipped = tmp_path / RULES_FILE
+    shipped.write_text(exported[RULES_FILE])
+    assert f"{len(ALERTS) + len(RECORDINGS)} rules found" in promtool("check", "rules", shipped)
+    head, *tests = _TEST.split(exported[TESTS_FILE])
+    named = zip((each.name for each in ALERTS), tests, strict=True)
+    assert promtool("test", "rules", *write_apart(tmp_path, form, head, named)).count("SUCCESS") == len(ALERTS)
 
 
-def write_apart(directory: Path, tests: Iterable[tuple[str, Value]]) -> Iterator[Path]:
-    """Write a file for each test of an alert, and return its path.
+_TEST = re.compile(r"^(?=  - name: )", re.MULTILINE)
+_RULE = re.compile(r"^(?= {2,6}- (?:name|record|alert): )", re.MULTILINE)
 
-    Promtool evaluates all rules of a file at each step. So the rules beside it have no other alert, which would take
-    most of the time and change nothing.
+
+def write_apart(directory: Path, form: Form, head: str, tests: Iterable[tuple[str, str]]) -> Iterator[Path]:
+    """Write a file for each test of an alert, with the rules that it needs beside it, and return its path.
+
+    Promtool evaluates all rules of a file at each step, so most of the time would go to rules that see nothing. Every
+    line is one of the exported files. The first test has all rules, because they must also work together.
     """
+    everything = files(form)[RULES_FILE]
     for number, (alert, test) in enumerate(tests):
-        some, document = rules(Form()), rule_tests(Form())
-        assert isinstance(some, dict)
-        assert isinstance(document, dict)
-        recordings, alerts = some["groups"]
-        (kept,) = [rule for rule in alerts["rules"] if rule["alert"] == alert]
-        file = f"{number}.{RULES_FILE}"
-        (directory / file).write_text(written({"groups": [recordings, {**alerts, "rules": [kept]}]}))
-        path = directory / f"{number}.{TESTS_FILE}"
-        path.write_text(written({**document, "rule_files": [file], "tests": [test]}))
+        kept = _about(test, everything) if number else everything
+        assert f"- alert: {alert}\n" in kept, "otherwise it would be silent"
+        apart = directory / str(number)
+        apart.mkdir()
+        (apart / RULES_FILE).write_text(kept)
+        path = apart / TESTS_FILE
+        path.write_text(head + test)
         yield path
+
+
+def _about(test: str, everything: str) -> str:
+    """Return the file of rules without those that read none of the test's series, and no recording of these series.
+
+    No rule reads alerts, so the others would not change what is looked at.
+    """
+    read = set(re.findall(r"- series: \W?([\w:]+)", test))
+    assert read
+    assert "ALERTS" not in everything
+    kept = []
+    for part in _RULE.split(everything):
+        is_rule = part.lstrip().startswith(("- record:", "- alert:"))
+        if not is_rule or not read.isdisjoint(re.findall(r"[\w:]+", part)):
+            kept.append(part)
+            read.update(re.findall(r"- record: (\S+)", part))
+    return "".join(kept)
 
 
 def test_each_alert_has_its_test() -> None:
@@ -248,7 +272,8 @@ COURSES = {
 @pytest.mark.processes
 def test_what_looks_like_trouble_and_what_is(promtool: Callable[..., str], tmp_path: Path) -> None:
     """The exceptions and the second halves of conditions, which the exported tests do not pass through."""
-    tests = ((alert, {"name": name, **test}) for name, (alert, test) in COURSES.items())
-    paths = list(write_apart(tmp_path, tests))
+    head, *_ = _TEST.split(files(Form())[TESTS_FILE])
+    tests = ((alert, indent(written([{"name": name, **test}]), "  ")) for name, (alert, test) in COURSES.items())
+    paths = write_apart(tmp_path, Form(), head, tests)
     assert promtool("test", "rules", *paths).count("SUCCESS") == len(COURSES)
     assert len(COURSES) >= 13
