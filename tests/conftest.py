@@ -16,6 +16,7 @@ from typing import NoReturn
 import hypothesis
 import psutil
 import pytest
+import structlog
 
 from tests import memory_files, quick
 from tests.waiting import PATIENCE_SECONDS
@@ -46,12 +47,19 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set the variable for the test modules, and hypothesis' profile; both are read when modules are imported."""
+    """Set the variable for the test modules, hypothesis' profile, and the log of the tests' own process.
+
+    The first two are read when modules are imported.
+    """
     if config.getoption("--quick"):
         os.environ[quick.VARIABLE] = "1"
     # On a busy machine any example can take long, and no test asserts on time spent.
     hypothesis.settings.register_profile("untimed", deadline=None, max_examples=quick.examples(100))
     hypothesis.settings.load_profile("untimed")
+    # By default, a traceback shows the sources in colours and the values of all variables. That takes 20 ms each.
+    *others, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*others, plain])
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ CITED = sorted(set(re.findall(r"`([\w/]+\.py): ([\w.]+)`", PAGE)))
 FILES = sorted(set(re.findall(r"`([\w/]+\.py)", PAGE)))
 
 
+@cache
 def defined(path: Path) -> set[str]:
     """Return the functions and classes of a module, and the methods and properties as `Class.name`."""
     found = set()

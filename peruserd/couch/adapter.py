@@ -143,9 +143,15 @@ class InterruptibleAdapter(HTTPAdapter):
 
         To choose it again for each request would take a tenth of the request's processor time.
         """
-        if self._pool is None:
-            self._pool = super().get_connection_with_tls_context(*args, **kwargs)
-        return self._pool
+        # Another thread may close the connections meanwhile.
+        pool = self._pool
+        if pool is None:
+            pool = self._pool = super().get_connection_with_tls_context(*args, **kwargs)
+        return pool
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:  # noqa: ARG002 - there are none
+        """Return the path and the query of a request."""
+        return request.path_url
 
     def close(self) -> None:
         """Close the connections. A later request opens another one."""

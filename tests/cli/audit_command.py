@@ -23,7 +23,7 @@ class Command:
             patched.setattr(survey, "_AGAIN_SECONDS", 0.0)
             patched.setattr(survey, "_PAUSE_SECONDS", 0.0)
             # Loggers would keep the first stream that they find, and this test's stream is closed at its end.
-            configure = structlog.configure
+            before, configure = structlog.get_config(), structlog.configure
             patched.setattr(
                 structlog, "configure", lambda **how: configure(**how | {"cache_logger_on_first_use": False})
             )
@@ -34,7 +34,7 @@ class Command:
             try:
                 code = main(["audit", *arguments])
             finally:
-                structlog.reset_defaults()
+                configure(**before)
         said = self._capsys.readouterr()
         return code, said.out, said.err
 

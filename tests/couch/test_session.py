@@ -85,6 +85,16 @@ def test_connections_are_kept() -> None:
         assert (len(server.requests), server.connections) == (5, 1)
 
 
+def test_a_request_after_the_end_of_all_connections_opens_a_new_one() -> None:
+    """A thread can still have a session that another one has closed."""
+    with TalkingServer(_always) as server:
+        session = session_to(server.url)
+        for _ in range(2):
+            assert session.request("GET", "/a").decode(dict) == {"ok": True}
+            session.close()
+        assert server.connections == 2
+
+
 def test_a_request_says_who_asks_and_for_what() -> None:
     """Method, quoted path, query, JSON body and Basic credentials arrive, and nothing else identifies the sender."""
     with TalkingServer(_always) as server:

@@ -310,7 +310,8 @@ def test_a_huge_cluster_and_long_words_make_no_huge_answer(monkeypatch: pytest.M
     width = (1 << 32) // 4_096
     hosts = {Range(number * width, (number + 1) * width - 1): nodes for number in range(4_096)}
     view = View(nodes, nodes, ShardMap("_users", ".1", hosts))
-    listeners = [_listener(each, report(on_hold="y" * 100_000)) for each in list(hosts)[:2_000]]
+    holding = report(on_hold="y" * 100_000)
+    listeners = [_listener(each, holding) for each in list(hosts)[:2_000]]
     plans = PlanHistory()
     plans.note((VIEW, VIEW), (view, view), "z" * 100_000, "")
     encoded = _subject(*listeners, views=(view, view), plans=plans.changes).as_json()
@@ -323,6 +324,17 @@ def test_a_huge_cluster_and_long_words_make_no_huge_answer(monkeypatch: pytest.M
     assert {len(each) for each in status.nodes} == {MAX_TEXT}
     assert {len(each.on_hold or "") for each in status.listeners} == {MAX_TEXT}
     assert max(len(each) for plan in status.plans for each in (*plan.reasons, plan.says)) == MAX_TEXT
+
+
+def test_a_status_that_only_escaping_makes_too_long_is_cut_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each character that could steer a terminal has three bytes before it is escaped, and six after that."""
+    nodes = tuple(f"{number:04}" + "\u202e" * 200 for number in range(100))
+    subject = _subject(views=(VIEW, View(nodes, nodes, MAP)))
+    length = len(encode_status(subject.status()))
+    monkeypatch.setattr(status_module, "MAX_BYTES", length)
+    encoded = subject.as_json()
+    assert len(encoded) <= length
+    assert 0 < decode_status(encoded).omitted["nodes"] < 100
 
 
 def test_names_that_are_no_text_can_be_encoded() -> None:

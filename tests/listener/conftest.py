@@ -32,6 +32,7 @@ def stepped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stepped
 @pytest.fixture(autouse=True)
 def _quiet_logs() -> Iterator[None]:
     """Keep log lines off the terminal: some threads write them after a test's capture has ended."""
+    before = structlog.get_config()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory(), processors=[])
     yield
-    structlog.reset_defaults()
+    structlog.configure(**before)

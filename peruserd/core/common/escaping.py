@@ -20,6 +20,9 @@ def shown(text: str) -> str:
     Some characters are written as `\x1b`, `\u202e` or `\U000e0001`: control characters, those that change the direction
     of writing, those without width, and lone surrogates. A backslash is doubled, so that nobody can imitate these.
     """
+    # Most names have nothing to escape. Python's own test knows the same categories, and takes spaces for unprintable.
+    if text.isprintable() and "\\" not in text:
+        return text
     return "".join(map(_shown, text))
 
 
@@ -49,6 +52,8 @@ def harmless(words: str) -> str:
 
     The results of `shown` stay as they are, so a line can contain both.
     """
+    if words.isprintable():
+        return words
     return "".join(each if each == "\\" else _shown(each) for each in words)
 
 
