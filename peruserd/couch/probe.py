@@ -20,7 +20,6 @@ import msgspec
 
 from peruserd.core.cluster.cluster_database import MARKER_ID, is_marker
 from peruserd.core.cluster.views import Copy, Feed
-from peruserd.core.configuration.config import CouchDBConfig
 from peruserd.couch.client import Client
 from peruserd.couch.errors import CouchError, InterruptedRequestError
 from peruserd.couch.paths import copy_path
@@ -33,8 +32,8 @@ _NO_DOCUMENT: Final = frozenset({"missing", "deleted"})
 # The statuses of a server or proxy that does not know a page or closes it.
 _NO_PAGE: Final = frozenset({400, 403, 404, 405, 501})
 
-# A copy that takes longer than this serves no user in time.
-_MAX_SECONDS: Final = 5.0
+MAX_SECONDS: Final = 5.0
+"""The limit of a probe's time-outs. A copy that takes longer serves no user in time."""
 
 
 class Probe(Protocol):
@@ -204,12 +203,3 @@ class _Written(msgspec.Struct, frozen=True, rename={"rev": "_rev"}):
 
 class _Connected(msgspec.Struct, frozen=True):
     all_nodes: list[str]
-
-
-def with_short_timeouts(couchdb: CouchDBConfig) -> CouchDBConfig:
-    """Return the connection settings for a probe, with short time-outs, because a late answer is useless."""
-    return msgspec.structs.replace(
-        couchdb,
-        connect_timeout=min(couchdb.connect_timeout, _MAX_SECONDS),
-        read_timeout=min(couchdb.read_timeout, _MAX_SECONDS),
-    )

@@ -2,12 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any, Final, get_args
+from typing import Any, get_args
 
-import msgspec
 import structlog
 
-from peruserd.core.configuration.config import Config, CouchDBConfig
+from peruserd.core.configuration.config import Config
 from peruserd.core.configuration.decoding import ConfigError
 from peruserd.core.processes.control import (
     Answer,
@@ -37,9 +36,6 @@ from peruserd.supervisor.cluster_reader import ClusterReader
 from peruserd.supervisor.fleet import Fleet
 from peruserd.supervisor.loop import Supervisor
 from peruserd.supervisor.state_writes import Put
-
-# A lease that takes longer than this to write is late already. Other requests must not delay their threads for longer.
-SHORT_SECONDS: Final = 5.0
 
 log = structlog.get_logger(__name__)
 
@@ -88,17 +84,6 @@ def deletion_service(
         is_usable=own_database_test(config, session, cluster_reader, supervisor),
         on_news=supervisor.on_journal,
         instance=lambda: cluster_reader.attach().node,
-    )
-
-
-def with_short_timeouts(config: Config, max_seconds: float | None = None) -> CouchDBConfig:
-    """Return the connection settings with short time-outs, for requests whose late answer is useless."""
-    limit = SHORT_SECONDS if max_seconds is None else max_seconds
-    couchdb = config.couchdb
-    return msgspec.structs.replace(
-        couchdb,
-        connect_timeout=min(couchdb.connect_timeout, limit),
-        read_timeout=min(couchdb.read_timeout, limit),
     )
 
 

@@ -21,7 +21,7 @@ from peruserd.couch.credentials import CredentialSource
 from peruserd.couch.refusals import RefusalFile
 from peruserd.couch.session import Session
 from peruserd.daemon.all_metrics import metrics_of
-from peruserd.daemon.building import attach_first, deletion_service, orders, remembering, with_short_timeouts
+from peruserd.daemon.building import attach_first, deletion_service, orders, remembering
 from peruserd.daemon.control import ControlSocket
 from peruserd.daemon.draining import Draining
 from peruserd.daemon.health import Health, Limits
@@ -53,6 +53,9 @@ from peruserd.supervisor.peruser_watch import PeruserWatch
 from peruserd.supervisor.return_watch import ReturnWatch
 from peruserd.supervisor.slashes import SlashWatch
 from peruserd.supervisor.state_writes import StateWrites
+
+# A lease that takes longer than this to write is late already. Other requests must not delay their threads for longer.
+_SHORT_SECONDS: Final = 5.0
 
 # The last lease has the time that is left after the renewal before it was interrupted.
 _MAX_LAST_SECONDS: Final = (ending.LEASE_SECONDS - ending.LEASE_GRACE_SECONDS) / 2
@@ -111,9 +114,10 @@ class Instance:
         )
         self._authenticator = Authenticator(config.couchdb, begin.source, RefusalFile(state.path), self._on_answered)
         self._tokens = self._authenticator.tokens
+        short = config.couchdb.with_timeouts_up_to(_SHORT_SECONDS)
         self._session = Session(config.couchdb, self._tokens)
         # A copy that does not answer, or a setting that is hidden, must not delay the cluster watch for long.
-        self._database_session = Session(with_short_timeouts(config), self._tokens)
+        self._database_session = Session(short, self._tokens)
         self._database = ClusterDatabase(Client(self._database_session), cluster.database, mend=True)
         self._peruser_watch = PeruserWatch(Client(self._database_session))
         self._slashes = SlashWatch(Client(self._session))
@@ -169,8 +173,8 @@ class Instance:
             lambda: self._reloader.in_force.config.cluster.poll_interval,
         )
         self._lease_renewer = LeaseRenewer(
-            Client(Session(with_short_timeouts(config), self._tokens)),
-            Client(Session(with_short_timeouts(config, _MAX_LAST_SECONDS), self._tokens)),
+            Client(Session(short, self._tokens)),
+            Client(Session(short.with_timeouts_up_to(_MAX_LAST_SECONDS), self._tokens)),
             self._member,
             database=self._database,
             interval_seconds=cluster.lease_interval,
@@ -199,7 +203,7 @@ class Instance:
             directory=state.path,
             put=self._writes.put,
         )
-        users = Client(Session(with_short_timeouts(config), self._tokens, connections=MAX_LOOKS))
+        users = Client(Session(short, self._tokens, connections=MAX_LOOKS))
         self._users = open_page(users, self._cluster_reader, config, self._fleet.kept)
         self._deletions = deletion_service(config, self._tokens, self._cluster_reader, self._supervisor)
         self._status = InstanceStatus(

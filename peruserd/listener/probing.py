@@ -3,7 +3,7 @@
 from peruserd.core.processes.messages import ListenerStart
 from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError
-from peruserd.couch.probe import Probe, open_probe, with_short_timeouts
+from peruserd.couch.probe import MAX_SECONDS, Probe, open_probe
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
 from peruserd.listener.failures import Failures
@@ -28,5 +28,5 @@ class Prober:
 
 def open_prober(start: ListenerStart, tokens: Tokens, failures: Failures) -> tuple[Prober, Session]:
     """Return the prober of a listener, and its session."""
-    session = Session(with_short_timeouts(start.couchdb), tokens)
+    session = Session(start.couchdb.with_timeouts_up_to(MAX_SECONDS), tokens)
     return Prober(open_probe(Client(session), start.cluster_database, start.copy), failures), session

@@ -6,12 +6,12 @@ import msgspec
 import pytest
 
 from peruserd.core.cluster.views import Copy, Feed
-from peruserd.core.configuration.config import CouchDBConfig, DatabasesConfig
+from peruserd.core.configuration.config import DatabasesConfig
 from peruserd.core.ownership.ranges import WHOLE_SPACE, ShardMap
 from peruserd.couch.answers import Answer
 from peruserd.couch.client import Client
 from peruserd.couch.errors import InterruptedRequestError, RefusedError
-from peruserd.couch.probe import MajorityProbe, Probe, open_probe, with_short_timeouts
+from peruserd.couch.probe import MajorityProbe, Probe, open_probe
 from peruserd.couch.session import Session
 from peruserd.couch.tokens import Tokens
 from peruserd.simcluster import SimClusterThread
@@ -267,16 +267,6 @@ def test_an_interruption_is_no_answer(cluster: SimClusterThread, feed: Feed) -> 
     client.session.interrupt()
     with pytest.raises(InterruptedRequestError):
         probe.ask()
-
-
-def test_a_probe_does_not_wait_as_long_as_a_request_may() -> None:
-    """A late answer to a probe is useless. Shorter time-outs in the configuration stay."""
-    assert (
-        with_short_timeouts(CouchDBConfig()).connect_timeout,
-        with_short_timeouts(CouchDBConfig()).read_timeout,
-    ) == (5.0, 5.0)
-    short = with_short_timeouts(CouchDBConfig(connect_timeout=0.5, read_timeout=1.5))
-    assert (short.connect_timeout, short.read_timeout) == (0.5, 1.5)
 
 
 def test_a_map_without_a_range_is_no_map(cluster: SimClusterThread, monkeypatch: pytest.MonkeyPatch) -> None:

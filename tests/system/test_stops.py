@@ -17,7 +17,7 @@ ENDLESS_SECONDS = 600.0
 
 # The time-out of a lease's renewal, and the share of a stop's time for work in flight.
 HURRIED = (
-    ("peruserd.daemon.building", "SHORT_SECONDS", 2.0),
+    ("peruserd.daemon.instance", "_SHORT_SECONDS", 2.0),
     ("peruserd.supervisor.listener", "_ASKED_SHARE", 0.2),
 )
 

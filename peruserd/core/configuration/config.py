@@ -4,7 +4,7 @@ These types are the single source. Decoding (`peruserd.core.configuration.decodi
 and the table of docs/configuration.md all follow from them. Intervals are seconds, as floats.
 """
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 import msgspec
 from msgspec import Meta
@@ -93,6 +93,11 @@ class CouchDBConfig(Table, frozen=True):
             "without shards. auto: shard where the server has /_node/_local, database elsewhere."
         ),
     ] = FeedChoice.AUTO
+
+    def with_timeouts_up_to(self, seconds: float) -> Self:
+        """Return these settings with time-outs of at most so many seconds, where a late answer is useless."""
+        connect, read = (min(each, seconds) for each in (self.connect_timeout, self.read_timeout))
+        return msgspec.structs.replace(self, connect_timeout=connect, read_timeout=read)
 
 
 class DatabasesConfig(Table, frozen=True):
