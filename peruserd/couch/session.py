@@ -5,7 +5,7 @@ A request that ends like this raises InterruptedRequestError.
 """
 
 import time
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, TypeVar
 from urllib.parse import quote, unquote, urlencode
 
@@ -72,20 +72,7 @@ class Session:
         self._patience = patience_seconds
         self._timeout = (couchdb.connect_timeout, couchdb.read_timeout)
         self._sockets = Sockets()
-        # The common part of all requests is prepared once. `requests.Session` would merge and check it for each
-        # request, which is a third of a request's processor time. It would also use the environment's proxies and
-        # ~/.netrc, and these must not redirect a request to the node beside this process, nor change its credentials.
-        self._template = requests.Request(
-            "GET",
-            couchdb.url,
-            # With compression a server would hold back the line breaks of a long poll, which show that it is alive.
-            headers={
-                "Accept": "application/json",
-                "Accept-Encoding": "identity",
-                "Connection": "keep-alive",
-                "User-Agent": f"peruserd/{__version__}",
-            },
-        ).prepare()
+        self._template = _template(couchdb.url)
         self._templates = (NOBODY, self._template, self._template)
         # The value is never false, because for `requests` that would mean not to verify at all.
         self._verify: bool | str = couchdb.ca_file or True
@@ -255,6 +242,24 @@ class Session:
         if isinstance(error, requests.exceptions.SSLError):
             return errors.UnreachableError(f"{named}: TLS to {self._url} failed: {_innermost(error)}")
         return errors.UnreachableError(f"{named}: cannot reach {self._url}: {_innermost(error)}")
+
+
+@lru_cache(maxsize=8)
+def _template(url: str) -> requests.PreparedRequest:
+    """Return what all requests to a server have in common; each request is a copy of it.
+
+    It is prepared once for all sessions of a process. `requests.Session` would merge and check it for each request,
+    which is a third of a request's processor time. It would also use the environment's proxies and ~/.netrc, and these
+    must not redirect a request to the node beside this process, nor change its credentials.
+    """
+    headers = {
+        "Accept": "application/json",
+        # With compression a server would hold back the line breaks of a long poll, which show that it is alive.
+        "Accept-Encoding": "identity",
+        "Connection": "keep-alive",
+        "User-Agent": f"peruserd/{__version__}",
+    }
+    return requests.Request("GET", url, headers=headers).prepare()
 
 
 def _refuse_if_late(method: str, path: str, late_at: float) -> None:

@@ -7,6 +7,8 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Self
 
@@ -220,9 +222,9 @@ class Daemon:
 
     def metrics(self) -> Metrics:
         """Scrape it."""
-        answer = self.get("/metrics")
-        assert answer.status_code == 200, answer.text
-        return Metrics(answer.text)
+        status, text = self._ask("/metrics")
+        assert status == 200, text
+        return Metrics(text)
 
     def gauge(self, name: str) -> float | None:
         """Return a metric without labels, None while it has no value."""
@@ -232,7 +234,15 @@ class Daemon:
     @property
     def is_ready(self) -> bool:
         """Whether every listener has caught up, by /readyz."""
-        return self.get("/readyz").status_code == 200
+        return self._ask("/readyz")[0] == 200
+
+    def _ask(self, path: str) -> tuple[int, str]:
+        """Return the status and the text of a page. Tests that wait ask often, and `get` takes four times as long."""
+        connection = HTTPConnection(self.http.removeprefix("http://"), timeout=30)
+        with closing(connection):
+            connection.request("GET", path, headers={"Accept": "*/*"})
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
 
     def wait_until_ready(self) -> None:
         """Wait until every listener has caught up."""

@@ -7,7 +7,6 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-import requests
 
 from peruserd.simcluster import SimClusterThread
 from tests.system.daemon import Daemon
@@ -37,7 +36,7 @@ def test_an_instance_serves_users_although_its_log_cannot_be_written(
     daemon.http = f"http://{listen}"
 
     def is_ready() -> bool:
-        with suppress(requests.ConnectionError):
+        with suppress(ConnectionError):
             return daemon.is_ready
         return False
 
