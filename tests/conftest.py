@@ -128,6 +128,14 @@ def need_tool(unavailable: Callable[[str], NoReturn]) -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _programs_are_without_rich() -> Iterator[None]:
+    """Let programs that tests start find no Rich, as without the extra `demo`; see `tests.with_rich`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent / "plain"), prepend=os.pathsep)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_process_left() -> Iterator[None]:
     """Fail the run if one of its processes is still there at its end, and end that process."""
     before = os.environ.get(_MARK)

@@ -13,8 +13,8 @@ from typing import Final
 
 import msgspec
 
+from peruserd.cli.config_file import load_file
 from peruserd.cli.connecting import Connected, as_command_error, need_users, with_server
-from peruserd.cli.loading import load_file
 from peruserd.cli.order_command import NotTakenError, answers, refused
 from peruserd.cli.output import CommandError, error_fields, print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_INTERRUPTED, EXIT_LATER, EXIT_NOT_DONE

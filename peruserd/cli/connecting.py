@@ -10,7 +10,8 @@ from functools import cached_property
 import msgspec
 
 from peruserd import logs
-from peruserd.cli.loading import credentials_for, load_file
+from peruserd.cli.config_file import load_file
+from peruserd.cli.loading import credentials_for
 from peruserd.cli.output import CommandError
 from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_LATER, EXIT_NOT_DONE
 from peruserd.core.configuration.choices import LogFormat, LogLevel

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 
+from peruserd.cli.config_file import load_file
 from peruserd.cli.connecting import Connected, with_server
-from peruserd.cli.loading import load_file
 from peruserd.cli.order_command import OrderCommand
 from peruserd.cli.output import error_fields, print_json, say
 from peruserd.cli.parser import EXIT_DONE

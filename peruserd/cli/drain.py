@@ -4,7 +4,7 @@ import argparse
 
 import msgspec
 
-from peruserd.cli.loading import load_file
+from peruserd.cli.config_file import load_file
 from peruserd.cli.order_command import given
 from peruserd.cli.output import print_json
 from peruserd.cli.parser import EXIT_DONE

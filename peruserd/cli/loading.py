@@ -1,22 +1,15 @@
-"""Parts shared by all commands: reading the configuration, and the files that it names."""
+"""Reading the configuration with the files that it names, for all that ask the server."""
 
-import errno
 import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
-from peruserd.core.configuration.decoding import PASSWORD_VARIABLE, ConfigError, Loaded, load
-from peruserd.core.configuration.problems import TemporaryError
+from peruserd.cli.config_file import load_file
+from peruserd.core.configuration.decoding import PASSWORD_VARIABLE, ConfigError, Loaded
 from peruserd.couch.credentials import CredentialSource
 from peruserd.couch.tls import tls_problems
 from peruserd.couch.urls import url_problem
-
-# With these errors the configuration may be in order, and only the machine is not.
-_PASSING: Final = frozenset(
-    {errno.EIO, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ESTALE, errno.ETIMEDOUT}
-)
 
 
 class ConfigurationFile:
@@ -50,23 +43,6 @@ def _is_file(path: str) -> bool:
     except OSError:
         # Reading it will say what is wrong.
         return True
-
-
-def load_file(path: str | None, environment: Mapping[str, str] = os.environ) -> Loaded:
-    """Return the configuration of a file (or the defaults), overridden by the environment.
-
-    Raises ConfigError, and TemporaryError if the file cannot be read now.
-    """
-    if path is None:
-        return load("", environment, "defaults")
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        kind = TemporaryError if error.errno in _PASSING else ConfigError
-        raise kind([f"{path}: cannot be read: {error.strerror}"]) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError([f"{path}: not UTF-8: {error}"]) from error
-    return load(text, environment, path)
 
 
 def credentials_for(

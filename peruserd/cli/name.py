@@ -4,7 +4,7 @@ import argparse
 
 import msgspec
 
-from peruserd.cli.loading import load_file
+from peruserd.cli.config_file import load_file
 from peruserd.cli.output import CommandError, print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE, EXIT_USAGE
 from peruserd.core.common.escaping import named, shown

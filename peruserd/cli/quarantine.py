@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from peruserd.cli.loading import load_file
+from peruserd.cli.config_file import load_file
 from peruserd.cli.order_command import OrderCommand
 from peruserd.cli.output import CommandError, error_fields, print_json, say
 from peruserd.cli.parser import EXIT_DONE, EXIT_USAGE

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from peruserd.cli.loading import load_file
+from peruserd.cli.config_file import load_file
 from peruserd.cli.order_command import given, not_understood
 from peruserd.cli.output import CommandError, print_json, say
 from peruserd.cli.parser import EXIT_CONFIGURATION, EXIT_DONE, EXIT_NOT_DONE

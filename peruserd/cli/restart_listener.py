@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from peruserd.cli.loading import load_file
+from peruserd.cli.config_file import load_file
 from peruserd.cli.order_command import answers, ended, not_understood
 from peruserd.cli.output import print_json, say
 from peruserd.cli.parser import EXIT_DONE

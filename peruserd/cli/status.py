@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from peruserd.cli.loading import load_file
+from peruserd.cli.config_file import load_file
 from peruserd.cli.order_command import NotTakenError, given, not_understood
 from peruserd.cli.output import failure_of, print_text
 from peruserd.cli.parser import EXIT_DONE, EXIT_NOT_DONE

@@ -1,68 +1,13 @@
-"""Instances and clusters of benchmarks are forks in tests, because a fork takes a part of a new interpreter's time."""
+"""Instances and clusters of benchmarks are forks in tests."""
 
-import io
-import os
-import signal
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import TextIO
+from collections.abc import Iterator
 
 import pytest
 
-from peruserd.demo import instances
-from peruserd.simcluster import process
-from peruserd.simcluster.runner import READY_LINE
-from tests.system.processes import Forked
-from tests.waiting import eventually
-
-
-class _Program:
-    """A fork with the methods of `subprocess.Popen` that an instance or a cluster calls."""
-
-    def __init__(self, arguments: Sequence[str], environment: Mapping[str, str], log: Path) -> None:
-        self._log = log
-        self._forked = Forked(arguments, output=log, cwd=Path.cwd(), environment=environment)
-        self.pid = self._forked.pid
-
-    @property
-    def stdout(self) -> TextIO:
-        """Return what a cluster has written once it is ready, or has ended; it writes nothing after that."""
-        eventually(lambda: self.returncode is not None or READY_LINE in self._lines(), "the cluster is ready")
-        return io.StringIO("\n".join(self._lines()))
-
-    @property
-    def returncode(self) -> int | None:
-        return self._forked.exit_code
-
-    def poll(self) -> int | None:
-        return self._forked.exit_code
-
-    def send_signal(self, number: signal.Signals) -> None:
-        self._forked.signal(number)
-
-    def terminate(self) -> None:
-        self._forked.signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        self._forked.signal(signal.SIGKILL)
-
-    def wait(self, timeout: float | None = None) -> int:  # noqa: ARG002 - tests are patient
-        return self._forked.wait()
-
-    def _lines(self) -> list[str]:
-        return self._log.read_text(encoding="utf-8").splitlines()
+from tests.system.programs import forked_programs
 
 
 @pytest.fixture(autouse=True, scope="module")
 def _programs_are_forked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    def start_instance(environment: Mapping[str, str], log: Path) -> _Program:
-        return _Program(["run"], environment, log)
-
-    def start_cluster(arguments: Sequence[str]) -> _Program:
-        log = tmp_path_factory.mktemp("cluster") / "output"
-        return _Program(["simcluster", *arguments], os.environ, log)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(instances, "start_program", start_instance)
-        patch.setattr(process, "start_program", start_cluster)
+    with forked_programs(tmp_path_factory.mktemp("clusters")):
         yield

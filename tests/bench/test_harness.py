@@ -23,6 +23,7 @@ from peruserd.core.common.names import database_name, user_document_id
 from peruserd.core.users.security import first
 from peruserd.demo.instances import InstanceFailedError
 from peruserd.simcluster import ClusterOptions, SimClusterProcess
+from tests import with_rich
 from tests.waiting import PATIENCE_SECONDS, eventually
 
 
@@ -228,7 +229,7 @@ def test_an_unknown_benchmark_is_refused_with_those_there_are(capsys: pytest.Cap
 def test_a_run_that_is_terminated_stops_its_instances() -> None:
     """SIGTERM, as of a time limit, ends a run as ^C does: no process is left."""
     arguments = [sys.executable, "-m", "bench", "idle", "--quick"]
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=with_rich.environment()) as running:
         assert running.stderr is not None
         own, processes = psutil.Process(running.pid), list[psutil.Process]()
         try:

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from peruserd.cli import main
 from peruserd.simcluster import ClusterOptions, SimClusterThread
 from tests.cli.running import peruserd
+from tests.system.programs import forked_programs
 
 pytestmark = pytest.mark.processes
 
@@ -282,6 +284,14 @@ def test_files_that_are_not_there_are_75_and_named(config: str, command: list[st
             assert f"couchdb.{key}: " in said
 
 
+def test_a_command_that_asks_no_server_does_not_wait_for_imports_of_those_that_do() -> None:
+    """They would take two thirds of its time."""
+    code = "import sys, peruserd.cli.name; print(*sys.modules)"
+    loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
+    assert "peruserd.cli.config_file" in loaded
+    assert {"requests", "structlog", "multiprocess"}.isdisjoint(loaded)
+
+
 def test_blank_variables_are_not_given(config: str) -> None:
     """An empty variable of every key without a default, and of the password, changes nothing."""
     keys = ("CA_FILE", "CLIENT_CERT", "CLIENT_KEY", "PASSWORD_FILE", "PASSWORD", "USERNAME")
@@ -290,13 +300,17 @@ def test_blank_variables_are_not_given(config: str) -> None:
     assert checked.returncode == 0, checked.stderr
 
 
-def test_the_demo_ends_well_and_says_so_in_json() -> None:
-    """A small demo: everybody served, a listener lost and back, one JSON object on standard output."""
-    played = peruserd(
-        "demo", "--nodes", "2", "--q", "2", "--users", "40", "--rate", "40", "--seed", "1", "--once", "--json"
-    )
-    assert played.returncode == 0, played.stderr
-    result = json.loads(played.stdout)
+def test_the_demo_ends_well_and_says_so_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A small demo: everybody served, a listener lost and back, one JSON object on standard output.
+
+    Its programs are forks. Another test runs the demo as a person does, see `tests.demo.test_stay`.
+    """
+    options = ["--nodes", "2", "--q", "2", "--users", "40", "--rate", "40", "--seed", "1", "--once", "--json"]
+    with forked_programs(tmp_path):
+        code = main(["demo", *options])
+    said = capsys.readouterr()
+    assert code == 0, said.err
+    result = json.loads(said.out)
     assert (result["users"], result["provisioned"], result["secured"]) == (40, 40, 40)
     assert result["listener_restarts"] >= 1
     assert 0 < result["p50_ms"] <= result["p99_ms"]

@@ -116,7 +116,7 @@ def test_somebody_elses_database_is_named_and_ends_the_daemon(
     (words,) = about(check(config, code=1), "leases")
     assert "somebody else's" in words
     environment = {"PERUSERD_HTTP_LISTEN": "127.0.0.1:0", "PERUSERD_STATE_DIRECTORY": str(tmp_path / "state")}
-    ran = peruserd("run", "--config", config, environment=environment)
+    ran = peruserd("run", "--config", config, environment=environment, ends_at_once=True)
     assert ran.returncode == 78
     assert "set cluster.database to a name that is free" in ran.stderr
     assert (cluster.snapshot_copies("peruserd"), cluster.snapshot_security("peruserd")) == before

@@ -9,6 +9,8 @@ import sys
 import pytest
 import requests
 
+from tests import with_rich
+
 pytestmark = pytest.mark.processes
 
 
@@ -17,6 +19,7 @@ def test_the_demo_stays_with_its_pages_until_ctrl_c() -> None:
     options = ["--nodes", "2", "--q", "2", "--users", "10", "--rate", "50", "--seed", "1", "--once", "--stay"]
     demo = subprocess.Popen(
         [sys.executable, "-m", "peruserd", "demo", *options],
+        env=with_rich.environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -81,16 +81,37 @@ def config(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
 
 
 @pytest.fixture
+def standing_server() -> int:
+    """Give the process id of a fork server that is left alone by the test, so that other tests can go on with it."""
+    look_around()
+    pid = forkserver._pid()
+    assert pid is not None
+    return pid
+
+
+@pytest.fixture
 def server(config: dict[str, str | None], tmp_path: Path) -> Iterator[int]:
-    """Start a fork server with its imports done; give its process id. At the end undo the changes of the test."""
+    """Start a fork server with its imports done; give its process id. At the end undo the changes of the test.
+
+    One that other tests have left standing has its address elsewhere, so it is ended first.
+    """
     assert config
+    kill_fork_server()
     forkserver.begin(tmp_path)
     look_around()
     pid = forkserver._pid()
     assert pid is not None
     yield pid
-    forkserver._kill()
-    wait_until_gone(*[each for each in (pid, forkserver._pid()) if each is not None])
+    kill_fork_server()
+    wait_until_gone(pid)
+
+
+def kill_fork_server() -> None:
+    """End the fork server, if there is one."""
+    pid = forkserver._pid()
+    if pid is not None:
+        forkserver._kill()
+        wait_until_gone(pid)
 
 
 def look_around() -> tuple[set[str], int, float]:
@@ -136,22 +157,22 @@ def test_a_listeners_imports_are_there_when_it_starts(server: int, harness: Flee
         process.close()
 
 
-def test_each_child_draws_other_random_numbers(server: int) -> None:
+def test_each_child_draws_other_random_numbers(standing_server: int) -> None:
     """Forked processes must have different random numbers, because otherwise their back-offs would be the same."""
-    assert server == forkserver._pid()
+    assert standing_server == forkserver._pid()
     assert len({look_around()[2] for _ in range(5)}) == 5
 
 
-def test_a_terminals_interrupt_does_not_end_it(server: int) -> None:
+def test_a_terminals_interrupt_does_not_end_it(standing_server: int) -> None:
     """^C reaches every process of the terminal, but the supervisor decides when listeners end."""
-    os.kill(server, signal.SIGINT)
+    os.kill(standing_server, signal.SIGINT)
     look_around()
-    assert forkserver._pid() == server
+    assert forkserver._pid() == standing_server
 
 
-def test_a_listener_has_no_descriptor_of_others(server: int, harness: FleetHarness) -> None:
+def test_a_listener_has_no_descriptor_of_others(standing_server: int, harness: FleetHarness) -> None:
     """A listener has no descriptor of other processes, apart from the pipes that show their end."""
-    assert server == forkserver._pid()
+    assert standing_server == forkserver._pid()
     read_end, write_end = os.pipe()
     os.set_inheritable(read_end, True)  # noqa: FBT003 - its only other parameter
     first, second = (ListenerProcess(harness.start_message(index)) for index in range(2))
@@ -376,7 +397,7 @@ def test_a_fork_server_that_ends_in_the_middle_of_a_start_makes_it_fail(server: 
 
 @pytest.mark.parametrize("error", [ProcessLookupError, OSError])
 def test_a_listener_that_cannot_be_watched_does_not_count_as_started(
-    server: int, harness: FleetHarness, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
+    standing_server: int, harness: FleetHarness, monkeypatch: pytest.MonkeyPatch, error: type[OSError]
 ) -> None:
     """The process may be reaped already, or no descriptor is left: everything is closed, and the process ended."""
     before = set(pipes_and_sockets())
@@ -390,7 +411,7 @@ def test_a_listener_that_cannot_be_watched_does_not_count_as_started(
         patch.setattr(os, "pidfd_open", pidfd_open)
         with pytest.raises(error):
             ListenerProcess(harness.start_message())
-    assert psutil.Process(server).children() == []
+    assert psutil.Process(standing_server).children() == []
     # Other threads of this process may close some descriptors at any moment.
     eventually(lambda: before.issuperset(pipes_and_sockets()), "no descriptor is left")
 

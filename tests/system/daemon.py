@@ -24,9 +24,6 @@ from tests.waiting import eventually
 Tables = Mapping[str, Mapping[str, object]]
 """A configuration: tables, keys, values."""
 
-# The modules of the first folder hide packages from daemons that only developers have.
-_PYTHON_PATH = [str(Path(__file__).parent / "plain"), *filter(None, [os.environ.get("PYTHONPATH")])]
-
 # The number of log lines that a failed test shows.
 _SHOWN_LINES = 80
 
@@ -136,7 +133,7 @@ class Daemon:
         self._starts += 1
         file = self.write_configuration()
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("PERUSERD_")}
-        environment = inherited | {"PYTHONPATH": os.pathsep.join(_PYTHON_PATH)} | self._environment
+        environment = inherited | self._environment
         arguments = ["run", "--config", str(file)]
         if self.anew:
             command = [*self._under, sys.executable, "-m", "peruserd", *arguments]
