@@ -1,6 +1,7 @@
 """The manifests for Kubernetes in `docs/examples`, read for tests."""
 
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -12,6 +13,7 @@ MANIFESTS: Final = ("kubernetes.yaml", "kubernetes-sidecar.yaml")
 Object = Mapping[str, Any]
 
 
+@cache
 def documents(name: str) -> list[Object]:
     """Return the objects of a manifest."""
     return list(yaml.safe_load_all((EXAMPLES / name).read_text(encoding="utf-8")))

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from peruserd.monitoring.table import FAMILIES, SECTIONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
+parser = cache(build_parser)
 COMMAND = re.compile(r"(?<![\w/.-])peruserd +([a-z-]+)")
 
 
@@ -113,7 +115,7 @@ def test_every_page_is_in_the_index() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_commands_that_are_named_are_there(page: Path) -> None:
     """Examples and tables name only commands that exist."""
-    (adding,) = [each for each in build_parser()._actions if each.choices]
+    (adding,) = [each for each in parser()._actions if each.choices]
     code = "\n".join(re.findall(r"`[^`\n]*`|^    .*$", page.read_text(), re.MULTILINE))
     assert set(COMMAND.findall(code)) <= set(adding.choices or ())
 
@@ -124,7 +126,7 @@ def test_examples_can_be_typed_as_they_stand(page: Path) -> None:
     typed = re.findall(r"^(?:.*[ /])?peruserd ([a-z].*)$", "\n".join(examples(page)), re.MULTILINE)
     for each in typed:
         if not re.search(r"[\[(…]", each):
-            build_parser().parse_args(shlex.split(re.split(" [>|] ", each)[0], comments=True))
+            parser().parse_args(shlex.split(re.split(" [>|] ", each)[0], comments=True))
 
 
 def test_the_tests_that_show_a_defence_are_there() -> None:

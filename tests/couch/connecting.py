@@ -11,7 +11,8 @@ from typing import Self
 
 import msgspec
 
-from peruserd.core.configuration.config import CouchDBConfig
+from peruserd.core.cluster.cluster_database import ADMINS_ONLY, MARKER, MARKER_ID, copies_wanted
+from peruserd.core.configuration.config import CouchDBConfig, DatabasesConfig
 from peruserd.core.configuration.decoding import load
 from peruserd.core.processes.messages import Credentials
 from peruserd.couch.client import Client
@@ -47,10 +48,17 @@ def connect(url: str, *, connections: int = 1, **more: object) -> Client:
 
 
 def make_lease_database(client: Client) -> ClusterDatabase:
-    """Make the database of the leases, like an instance beside the client's node."""
+    """Make the database of the leases as an instance beside the client's node leaves it.
+
+    An instance reads all copies before each of its three writes, which takes three times as long.
+    """
     database = ClusterDatabase(client, "peruserd", mend=True)
     node, membership = client.node_name(), client.membership()
     assert node is not None
+    if client.shard_map(node, database.name) is None:
+        client.create_database(database.name, DatabasesConfig(q=1, n=copies_wanted(len(membership.cluster_nodes))))
+        client.put_document(database.name, MARKER_ID, MARKER)
+        client.put_security(database.name, ADMINS_ONLY)
     exists = client.shard_map(node, "_users") is not None
     state = database.check(Surroundings(node, membership.all_nodes, membership.cluster_nodes, exists), 0.0)
     assert state.usable, state

@@ -189,12 +189,14 @@ class Absences:
 
     def _leave(self, node: str, now: float) -> None:
         """Note that a node is away, or was away since the last reading."""
-        place = self._place_at(now - _UNNOTICED_SECONDS)
         absence = self._absent.get(node)
-        if absence is not None and absence.back_at is not None:
+        if absence is not None and absence.back_at is None:
+            return
+        place = self._place_at(now - _UNNOTICED_SECONDS)
+        if absence is not None:
             # The open looks may have found the node away.
             self._absent[node] = Absence(_earlier(absence.since, place))
-        elif absence is None and place is not None:
+        elif place is not None:
             self._absent[node] = Absence(place)
             while len(self._absent) > _MAX_AWAY:
                 del self._absent[next(iter(self._absent))]

@@ -92,25 +92,26 @@ def judge(evidence: Evidence) -> Verdict:
     Invariant: LIVE or DELETED needs the answers of a majority of the hosts. Each copy with the opposite state must be
     behind: another copy has its winner in its history.
     """
+    silent = evidence.silent
     if not evidence.has_majority:
-        answered = len(evidence.hosts) - len(evidence.silent)
+        answered = len(evidence.hosts) - len(silent)
         why = f"{answered} of {len(evidence.hosts)} nodes that hold the document have answered"
-        return Verdict(DocumentState.UNCLEAR, why=why, silent=evidence.silent)
+        return Verdict(DocumentState.UNCLEAR, why=why, silent=silent)
     winners = {each.winner for each in evidence.readings if each.winner is not None}
-    if not winners and evidence.followed in evidence.silent:
+    if not winners and evidence.followed in silent:
         # Only that copy can say whether the row belongs to another document.
         why = f"{evidence.followed}, whose copy showed the document, has not answered"
-        return Verdict(DocumentState.UNCLEAR, why=why, silent=evidence.silent)
+        return Verdict(DocumentState.UNCLEAR, why=why, silent=silent)
     if not winners:
-        return Verdict(DocumentState.MISSING, silent=evidence.silent)
+        return Verdict(DocumentState.MISSING, silent=silent)
     remaining = [each for each in winners if not _is_outlived(each, evidence.readings)]
     deleted = {each.deleted for each in remaining}
     if len(deleted) != 1:
-        return Verdict(DocumentState.UNCLEAR, why="the copies of the document disagree", silent=evidence.silent)
+        return Verdict(DocumentState.UNCLEAR, why="the copies of the document disagree", silent=silent)
     rev = min(each.rev for each in remaining)
     if deleted == {False}:
-        return Verdict(DocumentState.LIVE, rev, silent=evidence.silent)
-    return Verdict(DocumentState.DELETED, rev, silent=evidence.silent, behind=_nodes_that_show_it_live(evidence))
+        return Verdict(DocumentState.LIVE, rev, silent=silent)
+    return Verdict(DocumentState.DELETED, rev, silent=silent, behind=_nodes_that_show_it_live(evidence))
 
 
 def _is_outlived(winner: Winner, readings: Iterable[Reading]) -> bool:

@@ -205,7 +205,7 @@ def reconcile(copies: Sequence[Security], total: int) -> Security:
 def names_user(security: Security, user: str) -> bool:
     """Say whether a user is named in any section, including an unused one."""
     sections = (*_sections(security), *_idle_section(security))
-    return any(user in _strings(_section(security, each), each, "names") for each in sections)
+    return any(user in _section(security, each).get("names", []) for each in sections)
 
 
 def _united(*roles: Iterable[str]) -> list[str]:
@@ -215,13 +215,13 @@ def _united(*roles: Iterable[str]) -> list[str]:
 
 def _with_name(security: Security, section: str, user: str) -> Security:
     content = _section(security, section)
-    names = _strings(content, section, "names")
+    names = content.get("names", [])
     return security if user in names else {**security, section: {**content, "names": [*names, user]}}
 
 
 def _without_name(security: Security, section: str, user: str) -> Security:
     content = _section(security, section)
-    names = _strings(content, section, "names")
+    names = content.get("names", [])
     if user not in names:
         return security
     return {**security, section: {**content, "names": [name for name in names if name != user]}}
@@ -229,7 +229,7 @@ def _without_name(security: Security, section: str, user: str) -> Security:
 
 def _with_roles(security: Security, section: str, roles: Sequence[str]) -> Security:
     content = _section(security, section)
-    present = _strings(content, section, "roles")
+    present = content.get("roles", [])
     missing = [each for each in roles if each not in present]
     return {**security, section: {**content, "roles": [*present, *_united(missing)]}} if missing else security
 
@@ -237,7 +237,7 @@ def _with_roles(security: Security, section: str, roles: Sequence[str]) -> Secur
 def _is_empty(security: Security, section: str) -> bool:
     """Say whether a section has neither a name nor a role."""
     content = _section(security, section)
-    return not _strings(content, section, "names") and not _strings(content, section, "roles")
+    return not content.get("names") and not content.get("roles")
 
 
 def _members_of(security: Security) -> str:
@@ -261,16 +261,12 @@ def _idle_section(security: Security) -> tuple[str, ...]:
 
 
 def _section(security: Security, section: str) -> dict[str, Any]:
+    """Return a section. Its names and roles are lists of strings, if they are there."""
     content = security.get(section, {})
     if not isinstance(content, dict):
         raise MalformedSecurityError(f"`{section}` of the security object is not an object")
     for key in ("names", "roles"):
-        _strings(content, section, key)
+        values = content.get(key, [])
+        if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+            raise MalformedSecurityError(f"`{section}.{key}` of the security object is not a list of strings")
     return content
-
-
-def _strings(content: dict[str, Any], section: str, key: str) -> list[str]:
-    values = content.get(key, [])
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise MalformedSecurityError(f"`{section}.{key}` of the security object is not a list of strings")
-    return values

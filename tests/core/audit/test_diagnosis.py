@@ -1,6 +1,7 @@
 """The audit's judgement: every finding by itself, and its agreement with what a look does."""
 
 import contextlib
+from functools import cache
 from itertools import product
 
 import msgspec
@@ -285,6 +286,7 @@ _ALL_RULES = [
 ]
 
 
+@cache
 def _all_seen() -> list[Observation]:
     copies = [(), *product(_CATALOGUE, repeat=3)]
     return [_seen(state, *objects) for state in _STATES for objects in copies]

@@ -1,13 +1,15 @@
 import re
 import tomllib
+from functools import cache
 
 import msgspec
 import pytest
 
 from peruserd.core.configuration.config import Config
 from peruserd.core.configuration.decoding import Loaded, load
-from peruserd.core.configuration.sample import sample
+from peruserd.core.configuration.sample import sample as make_sample
 
+sample = cache(make_sample)
 TABLES = {field.name: field.type for field in msgspec.structs.fields(Config)}
 KEYS = [(table, key.name) for table, struct in TABLES.items() for key in msgspec.structs.fields(struct)]
 # A value for each key that has no default.
