@@ -28,28 +28,33 @@ def _id(vector: Vector) -> str:
     return ids.from_path("".join(f"%{byte:02x}" for byte in bytes.fromhex(vector.bytes)))
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.bytes)
-def test_an_id_is_shown_as_couchdb_shows_it(vector: Vector) -> None:
+def _refusal(vector: Vector) -> str:
+    """Return the words by which an id is refused, and nothing if it is not."""
+    try:
+        ids.check(_id(vector))
+    except errors.RefusalError as error:
+        return str(error)
+    return ""
+
+
+def test_an_id_is_shown_as_couchdb_shows_it() -> None:
     """Overlong forms become the character they stand for, halves of a pair one character, broken bytes U+FFFD."""
-    assert ids.shown(_id(vector)) == vector.shown
+    shown = {each.bytes: ids.shown(_id(each)) for each in VECTORS}
+    assert shown == {each.bytes: each.shown for each in VECTORS}
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.bytes)
-def test_an_id_is_refused_where_couchdb_refuses_it(vector: Vector) -> None:
+def test_an_id_is_refused_where_couchdb_refuses_it() -> None:
     """Three and four bytes pass in any combination, two only where they are not overlong."""
-    if vector.accepted:
-        ids.check(_id(vector))
-        return
-    with pytest.raises(errors.RefusalError, match="must be valid UTF-8"):
-        ids.check(_id(vector))
+    refusals = {each.bytes: _refusal(each) for each in VECTORS}
+    assert {each: not words for each, words in refusals.items()} == {each.bytes: each.accepted for each in VECTORS}
+    assert [words for words in refusals.values() if words and "must be valid UTF-8" not in words] == []
 
 
-@pytest.mark.parametrize("vector", VECTORS, ids=lambda vector: vector.bytes)
-def test_an_id_keeps_its_bytes(vector: Vector) -> None:
+def test_an_id_keeps_its_bytes() -> None:
     """The place in the hash space and the path are those of the bytes as sent, never as shown."""
-    raw = bytes.fromhex(vector.bytes)
-    assert ids.place(_id(vector)) == crc32(raw)
-    assert ids.from_path(ids.to_path(_id(vector))) == _id(vector)
+    places = {each.bytes: ids.place(_id(each)) for each in VECTORS}
+    assert places == {each.bytes: crc32(bytes.fromhex(each.bytes)) for each in VECTORS}
+    assert [each for each in VECTORS if ids.from_path(ids.to_path(_id(each))) != _id(each)] == []
 
 
 @pytest.mark.parametrize("document_id", ["org.couchdb.user:alice", "org.couchdb.user:zoë 😀", "a/b"])
