@@ -12,7 +12,7 @@ import requests
 
 from peruserd.cli.parser import build_parser
 from peruserd.cli.simcluster import cluster_options
-from peruserd.simcluster import ClusterOptions, SimClusterProcess
+from peruserd.simcluster import ClusterOptions, SimClusterProcess, SimClusterThread
 from peruserd.simcluster.process import command_line
 
 pytestmark = pytest.mark.processes
@@ -84,7 +84,7 @@ def test_it_prints_its_urls_and_ends_with_0_when_told(number: signal.Signals) ->
 
 def test_a_taken_port_is_exit_code_75() -> None:
     """Somebody else listens there now; it may be free later."""
-    with SimClusterProcess(ClusterOptions(nodes=1)) as cluster:
+    with SimClusterThread(ClusterOptions(nodes=1)) as cluster:
         port = cluster.urls[0].rpartition(":")[2]
         ended = subprocess.run(
             [*COMMAND, f"--port={port}", "--nodes=1"],
