@@ -82,7 +82,9 @@ def test_a_copy_that_has_moved_is_found_at_the_next_question(
     copies.evidence(ANN)
     asked = cluster.requests()
     assert not [kind for (_, _, kind) in asked if kind == "dbs"]
-    cluster.split("_users")
+    cluster.set_split_delay(None)
+    jobs = cluster.split("_users")
+    assert cluster.release_splits() == len(jobs) > 0
     cluster.replicate()
     copies.evidence(ANN)
     assert len(copies.evidence(ANN).readings) == 3
