@@ -155,28 +155,14 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert newest[1].rstrip(",") == __version__
 
 
-# Each statement that imports something else than the package itself, and what is like one in a text.
-_IMPORTS = re.compile(r"(?:^|[;:])\s*(import|from)[\s\\]+(?!peruserd\b)(\w+)([^\n]*)", re.MULTILINE)
-
-
-def _perhaps_imported(source: str) -> set[str]:
-    """Return the names of all imported libraries and some other words, without parsing, because that takes long."""
+def _imported(file: Path) -> set[str]:
     found: set[str] = set()
-    for how, name, rest in _IMPORTS.findall(source):
-        found.add(name)
-        if how == "import":
-            found.update(re.findall(r"\w+", rest))
-    return found - sys.stdlib_module_names
-
-
-def _imported(source: str) -> set[str]:
-    found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
             found.update(each.name.partition(".")[0] for each in node.names)
         elif isinstance(node, ast.ImportFrom) and not node.level:
             found.add((node.module or "").partition(".")[0])
-    return found - sys.stdlib_module_names - {"peruserd", "_typeshed"}
+    return found - set(sys.stdlib_module_names) - {"peruserd", "_typeshed"}
 
 
 def test_dependencies_and_extras_are_what_is_imported() -> None:
@@ -184,11 +170,8 @@ def test_dependencies_and_extras_are_what_is_imported() -> None:
     named = {re.split("[<>=]", each)[0] for each in PROJECT["dependencies"]}
     needed: dict[str, set[str]] = {}
     for file in PACKAGE.rglob("*.py"):
-        source, folder = file.read_text(), file.relative_to(PACKAGE).parts[0]
-        if all(folder in needed.get(each, ()) for each in _perhaps_imported(source)):
-            continue
-        for each in _imported(source):
-            needed.setdefault(each, set()).add(folder)
+        for each in _imported(file):
+            needed.setdefault(each, set()).add(file.relative_to(PACKAGE).parts[0])
     plain = {_DISTRIBUTIONS.get(each, each) for each in needed if each not in _OF_EXTRAS}
     assert plain == named
     for name, (extra, folder) in _OF_EXTRAS.items():

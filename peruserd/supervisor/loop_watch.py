@@ -20,6 +20,9 @@ _LOOK_SECONDS: Final = 10.0
 # The loop may be seen in the same round this often. A fork server that hangs holds it up for less than half of this.
 _MAX_LOOKS: Final = 12
 
+# The stacks and the words take milliseconds, unless another thread hangs in the middle of a line.
+_WORDS_SECONDS: Final = 5.0
+
 log = structlog.get_logger(__name__)
 
 
@@ -46,6 +49,8 @@ class LoopWatch:
         before, self._seen = self._seen, self._last_round()
         self._looks = self._looks + 1 if self._seen == before else 0
         if self._looks >= _MAX_LOOKS:
+            # From here on the process ends, even if nothing can be logged.
+            tracebacks.end_later(_WORDS_SECONDS)
             tracebacks.dump()
             # The last line is what `systemctl status` shows of the log.
             log.critical("the supervisor's loop stands still; the process ends", seconds=self._looks * _LOOK_SECONDS)

@@ -6,10 +6,19 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
+from peruserd import tracebacks
 from peruserd.supervisor import loop_watch
 from peruserd.supervisor.loop import Outcome
 from peruserd.supervisor.loop_watch import LoopWatch
 from tests.waiting import PATIENCE_SECONDS, eventually
+
+
+@pytest.fixture(autouse=True)
+def armed(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Return after how many seconds the process would have ended for certain; it is the tests' own process."""
+    seconds: list[float] = []
+    monkeypatch.setattr(tracebacks, "end_later", seconds.append)
+    return seconds
 
 
 class Watched:
@@ -25,13 +34,13 @@ class Watched:
             self.watch._turn()
 
 
-def test_a_loop_that_goes_round_is_left_alone() -> None:
+def test_a_loop_that_goes_round_is_left_alone(armed: list[float]) -> None:
     """It may stand still for nearly two minutes, and all is forgotten with the next round."""
     watched = Watched()
     for number in range(3):
         watched.round = float(number)
         watched.look(12)
-    assert watched.codes == []
+    assert (watched.codes, armed) == ([], [])
 
 
 def test_a_loop_that_stands_still_ends_the_process_with_the_stacks_of_all_threads(
@@ -45,6 +54,14 @@ def test_a_loop_that_stands_still_ends_the_process_with_the_stacks_of_all_thread
     assert watched.codes == [Outcome.EXHAUSTED]
     assert [line["log_level"] for line in logged] == ["critical"]
     assert "most recent call first" in capfd.readouterr().err
+
+
+def test_a_process_that_can_log_nothing_ends_all_the_same(armed: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that stands still may hold the lock of the log, so its end is certain before the first word."""
+    before_words: list[float] = []
+    monkeypatch.setattr(tracebacks, "dump", lambda: before_words.extend(armed))
+    Watched().look(13)
+    assert before_words == [5.0]
 
 
 @pytest.fixture
