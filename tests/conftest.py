@@ -18,7 +18,7 @@ import psutil
 import pytest
 import structlog
 
-from tests import memory_files, quick
+from tests import quick, temporary_files
 from tests.waiting import PATIENCE_SECONDS
 
 # The helpers of these tests show what they compared when they fail, as the tests themselves do.
@@ -29,7 +29,7 @@ pytest.register_assert_rewrite("tests.system")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
-memory_files.use_memory()
+temporary_files.use_own_directory()
 
 # A shell ignores SIGINT for what it runs in the background, and all processes of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
