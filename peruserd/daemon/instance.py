@@ -116,7 +116,6 @@ class Instance:
         self._tokens = self._authenticator.tokens
         short = config.couchdb.with_timeouts_up_to(_SHORT_SECONDS)
         self._session = Session(config.couchdb, self._tokens)
-        # A copy that does not answer, or a setting that is hidden, must not delay the cluster watch for long.
         self._database_session = Session(short, self._tokens)
         self._database = ClusterDatabase(Client(self._database_session), cluster.database, mend=True)
         self._peruser_watch = PeruserWatch(Client(self._database_session))
