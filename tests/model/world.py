@@ -52,7 +52,7 @@ _MAX_WAITS: Final = 1_000
 
 # Copies can hold different leases of a dead instance, and a newly started instance can mistake that for growth.
 _REST_SECONDS: Final = 3 * TTL_SECONDS + QUIET_SECONDS + 2.0
-_IDLE_ROUND_SECONDS: Final = 0.75 * TTL_SECONDS
+_IDLE_ROUND_SECONDS: Final = TTL_SECONDS / 2
 
 
 class World:
