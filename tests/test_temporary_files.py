@@ -59,7 +59,7 @@ def test_files_are_made_there(memory: Path, elsewhere: Path) -> None:
 
 
 def test_the_place_that_was_asked_for_is_used(memory: Path, elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever sets TMPDIR has a reason."""
+    """A person who sets TMPDIR has a reason."""
     monkeypatch.setenv("TMPDIR", str(elsewhere))
     use_own_directory(memory)
     assert places() == (elsewhere, elsewhere, elsewhere)

@@ -27,7 +27,7 @@ STARTERS = {
 # These programs are no part of the daemon, and nobody waits for them.
 COMMANDS = ("cli", "demo", "simcluster")
 
-# What is called to start a thread, and the classes from which one inherits for that.
+# The functions and classes that start threads when they are called, and the classes to inherit from for that.
 MAKERS = frozenset({"Thread", "Timer", "ThreadPoolExecutor", "ThreadPool", "start_new_thread"})
 BASES = frozenset({"Thread", "Timer", "ThreadingMixIn"})
 

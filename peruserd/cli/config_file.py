@@ -1,7 +1,7 @@
-"""Reading the file of the configuration.
+"""Reading the configuration file.
 
-It is apart from the files that the configuration names, because a command that asks no server need not import how to.
-That is two thirds of the time of such a command.
+The password and the certificates that it names are read by `peruserd.cli.loading`. That module imports the libraries
+for requests, and their import is two thirds of the time of a command without a server.
 """
 
 import errno

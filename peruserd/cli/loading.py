@@ -1,4 +1,4 @@
-"""Reading the configuration with the files that it names, for all that ask the server."""
+"""Reading the configuration and the files that it names, for programs that ask the server."""
 
 import os
 import stat

@@ -122,15 +122,13 @@ class InstanceStatus:
 
     def _make(self) -> tuple[Status, bytes]:
         rows = MAX_ROWS
-        while True:
-            status = self.status(rows)
-            encoded = encode_status(status)
-            # Escaping never makes it shorter, so what is too long already need not be searched for what to escape.
-            if len(encoded) <= MAX_BYTES or rows == 1:
-                encoded = calm_json(encoded)
-            if len(encoded) <= MAX_BYTES or rows == 1:
-                return status, encoded
+        status = self.status(rows)
+        encoded = calm_json(encode_status(status))
+        while len(encoded) > MAX_BYTES and rows > 1:
             rows //= 4
+            status = self.status(rows)
+            encoded = calm_json(encode_status(status))
+        return status, encoded
 
     def status(self, rows: int = MAX_ROWS) -> Status:
         """Return the status of this moment, with at most so many rows in each list."""

@@ -39,7 +39,6 @@ class SimCluster:
             accounts=self.accounts,
             request_log=self.request_log,
             sorted_documents=SortedDocuments(),
-            session_cookies={},
             on_split=self.schedule_splits,
             on_config=self._reconfigure,
         )

@@ -80,7 +80,7 @@ class Admin(msgspec.Struct, frozen=True):
 
 
 class _SessionCookie(msgspec.Struct, frozen=True):
-    """What a session cookie says: whose it is and since when, and the salt of the account that has signed it."""
+    """The content of a session cookie: its user and its beginning. Its signature fits the salt `signed_with`."""
 
     name: str
     started_text: str
@@ -100,7 +100,7 @@ class Accounts:
         self._secret = model.fresh_uuid().encode()
         # A client sends the same header with every request; only the admin's is worth remembering.
         self._admin_headers: dict[tuple[str, str], Account] = {}
-        # It sends the same cookie as well, whose content and signature need not be computed again.
+        # A client sends the same cookie with every request, too. These are the ones whose signatures were right.
         self._read_cookies: dict[str, _SessionCookie] = {}
 
     def set_admin(self, nodes: Iterable[Node], name: str, password: str) -> str:
@@ -217,7 +217,7 @@ class Accounts:
 
 
 def _read(cookie: str) -> _SessionCookie:
-    """Return what a session cookie says, whoever has signed it."""
+    """Return the content of a session cookie. Its signature is not checked."""
     try:
         text = urlsafe_b64decode(cookie + "=" * (-len(cookie) % 4)).decode(errors=_ESCAPE)
         name, started, _ = text.split(":", 2)

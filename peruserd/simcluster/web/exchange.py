@@ -31,8 +31,6 @@ _HEADERS: Final = {
     "Server": "CouchDB/3.5.0 (Erlang OTP/25) peruserd-simcluster",
 }
 
-_MAX_KNOWN_HEADERS: Final = 1_000
-
 encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder().encode
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -45,8 +43,6 @@ class Services(msgspec.Struct, frozen=True):
     accounts: Accounts
     request_log: RequestLog
     sorted_documents: SortedDocuments
-    # The session cookies in headers that came. A client sends the same header with each request.
-    session_cookies: dict[str, str | None]
     # Called after new split jobs, because a driver with a clock has to run them.
     on_split: Callable[[], None]
     # Called with the section of a node's configuration that was changed.
@@ -146,15 +142,7 @@ class Exchange:
 
     def _carried(self) -> tuple[str | None, str | None]:
         headers = self.request.headers
-        carried = headers.get("Cookie")
-        if carried is None:
-            return headers.get("Authorization"), None
-        known = self.services.session_cookies
-        if carried not in known:
-            if len(known) >= _MAX_KNOWN_HEADERS:
-                known.clear()
-            known[carried] = self.request.cookies.get(COOKIE)
-        return headers.get("Authorization"), known[carried]
+        return headers.get("Authorization"), self.request.cookies.get(COOKIE) if "Cookie" in headers else None
 
     def require_admin(self) -> None:
         """Refuse everybody but server admins."""
